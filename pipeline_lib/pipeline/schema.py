@@ -122,7 +122,8 @@ class Paper(Strict):
     title: Text
     authors: Annotated[list[Text], Field(min_length=1)]
     venue: Text | None = None
-    arxiv: Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")]
+    arxiv: Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")] | None = None
+    doi: Text | None = None
     field: Word
     summary: Text
     stages: Annotated[dict[Word, Stage], Field(min_length=1)]
@@ -130,6 +131,12 @@ class Paper(Strict):
     benchmarks: dict[Word, BenchmarkRow] = {}
     figures: dict[Word, Figure] = {}
     scales: dict[Scale, dict[Word, StageAtScale]] = {}
+
+    @model_validator(mode="after")
+    def _can_be_found(self):
+        if self.arxiv is None and self.doi is None:
+            raise ValueError("either `arxiv` or `doi` says where the paper is found")
+        return self
 
 
 class Source(Strict):

@@ -99,7 +99,7 @@ def build_paper(declared: Mapping[str, Any], slug: str, scale: str, source: str)
     overlays = (declared.get("scales") or {}).get(scale) or {}
     names = declared.get("stages") or {}
     stages = {name: _build_stage(slug, name, body or {}, overlays.get(name) or {}, names, source) for name, body in names.items()}
-    about = {key: declared[key] for key in ("title", "authors", "venue", "arxiv", "field", "summary") if key in declared}
+    about = {key: declared[key] for key in ("title", "authors", "venue", "arxiv", "doi", "field", "summary") if key in declared}
     return Paper(slug, scale, about, stages, declared.get("claims") or {}, declared.get("benchmarks") or {}, declared.get("figures") or {})
 
 
