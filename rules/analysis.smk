@@ -45,7 +45,7 @@ rule judge:
 
 rule gather:
     input:
-        inputs(str(ATLAS.gathered_file)),
+        inputs_with_plain_names(str(ATLAS.gathered_file)),
         outdated=outdated(str(ATLAS.gathered_file)),
     output:
         str(ATLAS.gathered_file),

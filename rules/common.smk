@@ -30,6 +30,14 @@ def inputs(pattern):
     return lambda wildcards: ancient(atlas_workflow.inputs(ATLAS, pattern.format(**wildcards)))
 
 
+def inputs_with_plain_names(pattern):
+    """The same for inputs with plain names: one that is made again in this run is not ancient, or Snakemake would not look at what follows from it."""
+    return lambda wildcards: [
+        ancient(path) if atlas_workflow.is_current(ATLAS, path) else path
+        for path in atlas_workflow.inputs(ATLAS, pattern.format(**wildcards))
+    ]
+
+
 def outdated(pattern):
     """A marker newer than the product, where a product with a plain name was made under another key than today's."""
     return lambda wildcards: atlas_workflow.outdated(ATLAS, pattern.format(**wildcards))

@@ -69,6 +69,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def copy_pipeline(root: Path) -> Project:
     """The pipeline and the library without any paper, in an empty folder."""
+    root.mkdir(parents=True)
     for name in ("Snakefile", "rules", "profiles", "pipeline_lib", "envs"):
         source = REPOSITORY / name
         if source.is_dir():

@@ -60,7 +60,10 @@ def verify(path: Path, sha256: str | None, name: str) -> None:
 
 
 def _check(found: str, expected: str | None, name: str, where: Any) -> None:
-    if expected is not None and found != expected:
+    if expected is None:
+        raise FetchError(f"the source {name!r} has no declared checksum; {where} has the sha256 {found}: set `sources: {{{name}: {{path: FILE, sha256: {found}}}}}` "
+                         f"in config/config.yaml when this is the file that you mean")
+    if found != expected:
         raise FetchError(f"the source {name!r} is not what was declared: {where} has the sha256 {found}, where {expected} is expected. "
                          f"Remove the file to fetch it again, or correct the checksum")
 

@@ -83,6 +83,7 @@ def outdated(atlas: Atlas, path: str) -> list[str]:
     """Nothing, or a marker newer than the product where the key that the product records is not today's.
 
     Claims and figures have plain names. Snakemake reruns them when an input is newer, so a product of another key is given such an input.
+    The marker is older than now, or Snakemake would find the new product older than its input; a product younger than that is dated back.
     """
     found = product.resolve(atlas, path)
     recorded = recorded_key(found.path)
@@ -92,9 +93,17 @@ def outdated(atlas: Atlas, path: str) -> list[str]:
     marker = STATE / "outdated" / found.path.relative_to(atlas.root.parent).with_suffix(f".{recorded}-{today}")
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"{recorded} -> {today}\n")
-    newer = max(time.time(), found.path.stat().st_mtime) + 1
-    os.utime(marker, (newer, newer))
+    now = time.time()
+    if found.path.stat().st_mtime > now - 2:
+        os.utime(found.path, (now - 2, now - 2))
+    os.utime(marker, (now - 1, now - 1))
     return [str(marker)]
+
+
+def is_current(atlas: Atlas, path: str) -> bool:
+    """Whether a product with a plain name stands there under today's key."""
+    found = product.resolve(atlas, path)
+    return recorded_key(found.path) == product.key(atlas, found)
 
 
 def recorded_key(path: Path) -> str | None:

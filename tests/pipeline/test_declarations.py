@@ -116,5 +116,6 @@ datasets:
     assert checksum in wrong and "0" * 64 in wrong
     nan = refused(project, "--config", f"sources={{user_table: {{path: own/table.txt, sha256: {checksum}}}}}")
     assert "row 1 is NaN" in nan
+    (project.root / "data/raw/user_table/table.txt").unlink()
     absent = refused(project)
     assert "user_table" in absent and "table" in absent and "stein_paradox" in absent and "config.yaml" in absent
