@@ -27,11 +27,9 @@ _RC = {
 def theme() -> Iterator[None]:
     """Seaborn's ticks style with the settings above, for the figures that are made inside."""
     import matplotlib
-    import numpy as np
     import seaborn as sns
 
     matplotlib.use("Agg")
-    np.random.seed(0)  # seaborn bootstraps its bands from the global stream
     with matplotlib.rc_context():
         sns.set_theme(context="paper", style="ticks", palette=list(OKABE_ITO), rc=_RC)
         yield
