@@ -276,7 +276,7 @@ def figure_pattern(analysis):
     figure.colorbar(image, ax=left, label="log10 of the plan's entry", shrink=0.85)
     sweeps = analysis.sweeps.values
     for sweep, colour, marker in zip(sweeps, colours(map(str, sweeps)).values(), markers(map(str, sweeps)).values(), strict=True):
-        right.semilogx(analysis.entries_per_row, 1 - analysis.mass.sel(sweeps=sweep), color=colour, marker=marker, label=f"{sweep} sweeps", base=2)
+        right.semilogx(analysis.entries_per_row, np.maximum(1 - analysis.mass.sel(sweeps=sweep), 1e-16), color=colour, marker=marker, label=f"{sweep} sweeps", base=2)
     right.set(xlabel="kept entries per row", ylabel="share of the mass that is dropped", title="few entries hold the plan", yscale="log")
     right.set_xticks(analysis.entries_per_row.values, analysis.entries_per_row.values)
     right.legend(title="warm-up")
@@ -303,6 +303,6 @@ def figure_cost(analysis):
     right.barh(list(names.values()), seconds, color=["#0072B2", "#E69F00", "#7F7F7F", "#7F7F7F"], hatch=["", "//", "..", "xx"], edgecolor="white")
     for k, value in enumerate(seconds):
         right.text(value * 1.15, k, f"{value:.3g} s", va="center", fontsize=7)
-    right.set(xscale="log", xlabel="CPU seconds to the tolerance (* scaled from some sweeps)", title="random assignment", xlim=(min(seconds) / 3, max(seconds) * 8))
+    right.set(xscale="log", xlabel="CPU seconds to 1e-12 (* extrapolated)", title="random assignment", xlim=(min(seconds) / 3, max(seconds) * 8))
     right.invert_yaxis()
     return figure
