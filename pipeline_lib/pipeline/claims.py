@@ -115,7 +115,7 @@ def table(gathered: Mapping[str, Any]) -> str:
     for slug, paper in gathered["papers"].items():
         for name, claim in sorted(paper["claims"].items(), key=lambda item: _order(item[1]["id"])):
             for k, test in enumerate(claim["tests"]):
-                first = (slug, f"{claim['id']} {name}", claim["verdict"] + ("" if claim["robust"] in (True, None) else " (not for every seed)"))
+                first = (slug, name if claim["id"] == name else f"{claim['id']} {name}", claim["verdict"] + ("" if claim["robust"] in (True, None) else " (not for every seed)"))
                 lines.append((*(first if k == 0 else ("", "", "")), f"{test['metric']} = {number(test['value'])}{_spread(test['interval'])}", test["bar"] or "-"))
     timed = [("paper", "against a peer", "", "measured", "target")]
     for slug, paper in gathered["papers"].items():

@@ -37,7 +37,7 @@ class Checkpoint:
             return None
         try:
             return torch.load(self.path, weights_only=True, map_location="cpu")
-        except (EOFError, RuntimeError) as error:
+        except (EOFError, RuntimeError, OSError) as error:
             import warnings
 
             warnings.warn(f"the checkpoint {self.path} cannot be read ({error}); the work starts from its beginning", stacklevel=2)
